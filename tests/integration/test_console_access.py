@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from werkzeug.exceptions import ServiceUnavailable
 
-from service.errors import PostgresUnavailable
+from service.errors import PostgresUnavailable, StatementTimeout
 from service.web.console import sessions
+from service.web.console.limits import RequestSlots
 from service.web.console.login_limit import FREE_FAILURES, MAX_ADDRESSES, LoginLimit
 from tests.support.console import COOKIE, OPERATOR, VIEWER, console, log_in, token
 from tests.support.system import rows
@@ -295,6 +297,34 @@ def test_page_without_postgres_reloads_until_it_is_back(browser: FlaskClient, mo
     assert "tries again every 5 seconds by itself" in response.text
     assert "Deliveries are still accepted and stored" in response.text
     assert browser.get("/console/pulls?kind=full").status_code == 200
+
+
+def test_page_refused_among_too_many_reloads_and_a_form_does_not(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(browser)
+    form = {"csrf_token": token(browser.get("/console/settings"))}
+
+    def refuse(*_given: Any) -> None:
+        raise ServiceUnavailable("Too many pages are being made: try again.", retry_after=5)
+
+    monkeypatch.setattr(RequestSlots, "take", refuse)
+    refused = [browser.get("/console/pulls"), browser.post("/console/acts/pull/full", data=form)]
+    assert [response.status_code for response in refused] == [503, 503]
+    assert ["Refresh" in response.headers for response in refused] == [True, False]
+    assert ["by itself" in response.text for response in refused] == [True, False]
+
+
+def test_page_whose_statement_takes_too_long_is_not_loaded_again(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out(*_given: Any) -> None:
+        raise StatementTimeout("a statement took longer than 5 s")
+
+    log_in(browser)
+    monkeypatch.setattr("service.storage.pulls.page", time_out)
+    response = browser.get("/console/pulls")
+    assert (response.status_code, "Refresh" in response.headers) == (503, False)
 
 
 @pytest.mark.parametrize("path", ["/console/models/a%3Fb%23c%25d", "/console/events/evt%3F1?page=a%26b"])

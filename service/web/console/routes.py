@@ -50,10 +50,8 @@ PAGES = (
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
 # A form has a password or a few ids.
 MAX_FORM_BYTES = 64 * 1024
-_WAITS = (
-    f"This page tries again every {RETRY_AFTER_SECONDS} seconds by itself. Deliveries are still accepted and stored "
-    "while Postgres or Redis is available."
-)
+_RELOADS = f"This page tries again every {RETRY_AFTER_SECONDS} seconds by itself."
+_WAITS = f"{_RELOADS} Deliveries are still accepted and stored while Postgres or Redis is available."
 
 
 def register(app: Flask, console: Console) -> None:
@@ -124,9 +122,7 @@ def _nowhere(path: str) -> Response:
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     message = error.description or error.name
-    response = make_response(
-        render_template("console/error.html", title=error.name, message=message, action=""), status
-    )
+    response = _page(error.name, message, _RELOADS if status == 503 and request.method == "GET" else "", status)
     for name, value in error.get_headers():
         if name.lower() in ("retry-after", "allow"):
             response.headers[name] = value
@@ -145,11 +141,16 @@ def _mirror_error(error: MirrorError) -> Response:
         title, status, action = InternalServerError().name, 500, getattr(error, "action", "")
     if status == 503 and request.endpoint == "console.do_act":
         action = "The page Audit then shows whether the act was done: read it there before you send the form again."
-    page = render_template("console/error.html", title=title, message=str(error), action=action)
-    response = make_response(page, status)
+    response = _page(title, str(error), action, status)
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if action == _WAITS:
-        # A form that was sent is not: that would send it again.
+    return response
+
+
+def _page(title: str, message: str, action: str, status: int) -> Response:
+    page = render_template("console/error.html", title=title, message=message, action=action)
+    response = make_response(page, status)
+    if action.startswith(_RELOADS):
+        # A form that was sent does not: that would send it again.
         response.headers["Refresh"] = str(RETRY_AFTER_SECONDS)
     return response

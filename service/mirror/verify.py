@@ -74,7 +74,7 @@ class Verifier:
         limit: how many of the models that differ are read by their own GETs.
         set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
         unanswered: models whose GET failed, so that they could not be compared, with the error.
-        compared: how many models of the list were compared.
+        compared: how many models the list or a live row shows, those in `unanswered` included.
         listed_only: how many of the models that differ were seen in the list alone, twice.
     """
 
@@ -145,6 +145,7 @@ class Verifier:
             shown = listed.pop(model_id, None)
             if shown is None:
                 if row["status"] != DELETED:
+                    self.compared += 1
                     found[model_id] = [Difference(model_id, "status", row["status"], ABSENT)]
             elif differences := list(_compare(row, shown)):
                 found[model_id] = differences

@@ -72,6 +72,20 @@ def test_model_whose_get_fails_is_named_by_verify(odd: StartOdd, folder: Any, mo
     assert f"{model(2)['id']}  title: " in done.out
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["on both sides", "in the mirror alone"])
+def test_model_whose_get_fails_is_not_among_those_compared(
+    odd: StartOdd, folder: Any, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
+    vendor, here = odd([model(1), model(2), model(3)])
+    here.pull()
+    vendor.records[:] = [model(1, title="Another")] * listed + [model(2), model(3)]
+    vendor.singles[model(1)["id"]] = (200, {"success": True, "model": None})
+    done = Cli(folder, **here.variables).run("verify")
+    assert done.status == 1
+    assert done.out.startswith(f"No difference; models compared: 2.\n{model(1)['id']} could not be compared")
+
+
 def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.mirror import apply as module
 

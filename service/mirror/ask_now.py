@@ -34,7 +34,8 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
     """Read a model from the upstream and merge it.
 
     The row in the audit log names the fields that differed (`differed`) and the change in `model_changes` that has
-    their values (`change`). After a 404 its `found` is `not found`: a deletion needs more evidence, which a refetch
+    their values (`change`); where it is not sure that the response is newer than what the mirror knows, a worker asks
+    again (`disputed`). After a 404 its `found` is `not found`: a deletion needs more evidence, which a refetch
     request or the next pull collects. It takes `max_wait` seconds at most, for the request budget and for tries
     after faults.
 
@@ -70,6 +71,8 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
             log.error("ask_now.refused", model_id=model_id, trace=format_without_messages(error))
             raise MirrorError(f"HeadshotPro sent {model_id}, and it was not written: {refusal_of(error)}") from None
         act.detail["differed"] = sorted(name for change in applied.changes for name in change["changed"])
+        if applied.requests:
+            act.detail["disputed"] = True
         if applied.last_change_id:
             act.detail["change"] = applied.last_change_id
     return act.row_id

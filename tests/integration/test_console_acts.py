@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import formatdate
 from html import escape, unescape
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from tests.support.alerting import NotificationReceiver
 from tests.support.console import OPERATOR, console, log_in, token
 from tests.support.console_world import MODEL, fill
 from tests.support.mirror import SINGLE
-from tests.support.odd_vendor import odd_vendor
+from tests.support.odd_vendor import http, odd_vendor
 from tests.support.operator import Operator, path_of
 from tests.support.system import rows
 from workers import jobs
@@ -119,6 +120,21 @@ def test_asking_twice_says_that_nothing_differed(mirrored: Mirror) -> None:
     operator.do("refetch", model)
     assert "Nothing differed" in operator.do("refetch", model).text
     assert [act["outcome"] for act in mirrored.sql("select outcome from headshotpro.audit_log")] == ["done", "done"]
+
+
+def test_asking_in_the_second_of_a_page_says_it_is_not_sure(mirrored: Mirror) -> None:
+    model = min(mirrored.live_ids())
+    row = mirrored.model(model)
+    (page,) = mirrored.sql("select core_at from headshotpro.model_clocks where model_id = %s", model)
+    body = {"success": True, "model": {"id": model, "status": row["status"], "title": "A new title"}}
+    # Each time counts from two seconds before its `Date`: this GET may have been read before the page, or after it.
+    date = formatdate(page["core_at"].timestamp() // 1 + 2, usegmt=True)
+    with odd_vendor(http(200, body, Date=date)) as vendor:
+        shown = Operator(mirrored, headshotpro_api_url=vendor.url).do("refetch", model).text
+    assert mirrored.model(model)["title"] == row["title"]
+    assert model in mirrored.refetch_requests()
+    assert "not sure which is newer" in shown
+    assert "Nothing differed" not in shown
 
 
 def test_asking_about_a_model_that_vanished_decides_nothing(mirrored: Mirror) -> None:

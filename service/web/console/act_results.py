@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Parts of the detail that the page of an act shows in a form of their own.
-SHOWN = ("change", "differed", "error", "receivers", "reason", "task", "nothing_left")
+SHOWN = ("change", "differed", "disputed", "error", "receivers", "reason", "task", "nothing_left")
 # The name of each act for people, and the sentence about one that was done.
 _ACTS = {
     "alerts.acknowledge": ("Acknowledge alerts", "No reminders are sent any more."),
@@ -99,6 +99,11 @@ def _explain_done(action: str, detail: Mapping[str, Any]) -> str:
 def _explain_asking(detail: Mapping[str, Any]) -> str:
     if detail.get("found"):
         return "The vendor does not know this model (404). That alone proves no deletion: the next full pull decides."
+    if detail.get("disputed"):
+        return (
+            "The response differs from another of about the same time, and it is not sure which is newer. "
+            "A worker asks again within seconds, and the model's page shows what it finds."
+        )
     if not detail.get("differed"):
         return "Nothing differed: the mirror is what the vendor shows."
     return "The mirror differed from what the vendor shows, and is right now."

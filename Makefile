@@ -47,7 +47,7 @@ docs: $(VENV)/docs.stamp  ## build docs/ into site/; a link that leads nowhere i
 	@echo "site/index.html"
 
 screenshots: $(VENV)/dev.stamp  ## make the pictures of the documents anew, of a system that runs meanwhile (PICTURES="up status")
-	@$(BIN)/python docs/screenshots.py $(PICTURES)
+	@$(BIN)/python -m docs.screenshots $(PICTURES)
 
 bench: $(VENV)/dev.stamp  ## measure webhooks, rows, latency, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
 	@$(BIN)/python -m bench $(BENCH)

@@ -14,7 +14,6 @@ import pty
 import re
 import secrets
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -96,11 +95,6 @@ PAGES: tuple[Page, ...] = (
 )
 # How often an empty page is read anew, with five seconds between.
 WAITS = 24
-# For a machine without a screen, and in a container; nothing is fetched from elsewhere.
-CHROMIUM_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 class Recording:
@@ -245,12 +239,10 @@ def save_terminal(name: str, title: str, text: str, columns: int) -> None:
 
 def save_pages(pages: Sequence[Page], settings: Mapping[str, str], up: Recording) -> None:
     """Save pages as PNG."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - terminals need no browser
+    from tests.support.browser import chromium  # noqa: PLC0415 - terminals need no browser
 
     base = f"http://127.0.0.1:{settings.get('PORT', '8000')}"
-    with sync_playwright() as playwright:
-        program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+    with chromium() as browser:
         for picture in pages:
             up.read(0.1)
             context = browser.new_context(
@@ -278,7 +270,6 @@ def save_pages(pages: Sequence[Page], settings: Mapping[str, str], up: Recording
             page.screenshot(path=path)
             print(path)
             context.close()
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox 
 
 # More processes than processors, because many tests wait: for a server, a lease, a timeout. Each compiles all tests
 # anew where the environment forbids to keep bytecode: that takes it as long as a hundred tests.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(addprefix --randomly-seed=,$(SEED)) --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 4))))
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(addprefix --randomly-seed=,$(SEED)) --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 5))))
 
 test: $(VENV)/dev.stamp  ## run the tests but the long ones, in parallel (JOBS=4), on servers that they start (SEED=1 repeats an order)
 	@$(PYTEST) -m "not long"

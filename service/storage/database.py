@@ -206,6 +206,7 @@ def transaction(
             if not error.connection_invalidated or deadline.gave_up:
                 raise
             # It broke while it was idle, as all do at a restart of the server: the pool connects anew.
+            deadline.end()
             connection.rollback()
             connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
         try:

@@ -62,10 +62,15 @@ class StatementDeadline:
         _current.set(self)
         with suppress(IndexError):
             _unwatched.pop()
-            threading.Thread(target=_watch, name="statement-deadlines", daemon=True).start()
+            try:
+                threading.Thread(target=_watch, name="statement-deadlines", daemon=True).start()
+            except RuntimeError:
+                # No more threads can be started: the next transaction tries again.
+                _unwatched.append(True)
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        self.end()
         _current.set(self._outer)
         _entered.discard(self)
         if self._socket:
@@ -90,11 +95,12 @@ class StatementDeadline:
 
     def enforce(self) -> None:
         """End the statement if it is late."""
-        if self._at < time.monotonic() and self._socket:
+        late = self._socket
+        if self._at < time.monotonic() and late:
             self._at = math.inf
             self.gave_up = True
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                late.shutdown(socket.SHUT_RDWR)
 
 
 def watch(engine: Engine) -> None:

@@ -218,6 +218,24 @@ def test_one_thread_watches_however_many_begin_at_once(engine: Engine) -> None:
     assert len(new) == 1
 
 
+def test_thread_that_cannot_start_is_tried_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with transaction(engine):
+        pass
+    monkeypatch.setattr(statement_deadlines, "_unwatched", [True])
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with transaction(engine):
+            pass
+    assert statement_deadlines._unwatched == [True]
+    with transaction(engine):
+        pass
+    assert statement_deadlines._unwatched == []
+
+
 def test_child_ends_no_connection_of_its_parent(engine: Engine) -> None:
     with transaction(engine) as connection:
         with StatementDeadline(LIMIT) as deadline:

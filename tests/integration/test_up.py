@@ -232,7 +232,8 @@ def test_up_names_what_ended_and_a_new_start_goes_on(start: Start) -> None:
     assert (up.data / "worker.log").read_text().endswith("this process has ended: killed by signal 9\n")
     assert up.end(signal.SIGINT) < 10
     assert up.process.returncode == 0
-    assert not processes_in(up.folder)
+    # The worker's children got SIGTERM when it was killed, and have ten seconds.
+    assert eventually(lambda: not processes_in(up.folder), 10)
     again = start("--", *SMALL).says(STARTED)
     assert eventually(lambda: living(again) == truth(again.vendor), 40), again.said
 

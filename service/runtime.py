@@ -61,7 +61,7 @@ class Runtime:
         redis: Redis, with short timeouts.
         stop: set when the process has to stop; every wait ends when it is set.
         stop_message: message of the error that ends the wait.
-        on_change: called before a request is sent that changes the upstream; set before `client` is used.
+        before_write: called before a request is sent that changes the upstream; set before `client` is used.
         name: this process, in leases.
         progress: called when work goes on, or waits; a worker's supervisor listens.
     """
@@ -73,7 +73,7 @@ class Runtime:
     name: str = field(default_factory=new_process_name)
     progress: Callable[[], None] = lambda: None
     stop_message: str = "the process has to stop"
-    on_change: Callable[[], None] = lambda: None
+    before_write: Callable[[], None] = lambda: None
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
     _request_counter: RequestCounter = field(init=False)
@@ -120,7 +120,7 @@ class Runtime:
                 self._api_key_status.observe_clock,
                 # A process that has to stop sends nothing more.
                 check=partial(self.pause, 0),
-                change=self.on_change,
+                before_write=self.before_write,
             )
             self._client = UpstreamClient.from_settings(
                 self.settings, self.redis, pause=self.pause, observers=observers

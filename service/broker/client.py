@@ -29,7 +29,7 @@ MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
 STARTUP_TIMEOUT_SECONDS = 1.0
 MAX_OF_AN_OPTION = 1e6
-# What Redis is told of its clients. redis-py's default reads the files of its package at each connection.
+# How CLIENT LIST names our connections. By default redis-py reads the files of its package for each of them.
 _DRIVER = redis.DriverInfo()
 
 # What a URL may say of its connections. Others are objects of Python, or change the type of what Redis returns.

@@ -30,7 +30,7 @@ def stop_on_signals(runtime: Runtime, message: str = NOTHING_CHANGED, after_chan
         os._exit(1)
 
     runtime.stop_message = message
-    runtime.on_change = partial(setattr, runtime, "stop_message", after_change or message)
+    runtime.before_write = partial(setattr, runtime, "stop_message", after_change or message)
     signal_handlers.stop_on_signals(runtime.stop)
     signal_handlers.start_exit_watchdog(runtime.stop, leave)
 

@@ -43,14 +43,14 @@ class RequestObservers:
             where it was given up).
         clock: called with each response: the upstream's clock minus the local one; None where it sent no `Date`.
         check: called before the first try of a request, and while a GET waits for its response; may raise `Stopping`.
-        change: called before each try of a request that is no GET.
+        before_write: called before each try of a request that is no GET.
     """
 
     request: Callable[[str, int | str, float], None] = ignore
     wait: Callable[[Priority, float], None] = ignore
     clock: Callable[[timedelta | None], None] = ignore
     check: Callable[[], None] = ignore
-    change: Callable[[], None] = ignore
+    before_write: Callable[[], None] = ignore
 
 
 NO_OBSERVERS = RequestObservers()
@@ -176,7 +176,7 @@ class RequestSender:
         # Whether a change took effect is only known from its response; a GET is given up.
         check = self._observers.check if request.method == "GET" else ignore
         if request.method != "GET":
-            self._observers.change()
+            self._observers.before_write()
         before = time.monotonic()
         try:
             sent = self._http_client.send(request.method, self._base + request.path, headers, request.body, check)

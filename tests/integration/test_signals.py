@@ -215,7 +215,7 @@ LOCK_WAITS = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and 
 
 @pytest.mark.parametrize("sent", [0, 1], ids=["row", "vendor"])
 @pytest.mark.parametrize("act", ["delete m1 --yes", "create ada@example.com"])
-def test_act_that_is_ended_while_it_waits_says_whether_it_was_sent(
+def test_act_ended_while_it_waits_says_whether_it_was_sent(
     act: str, sent: int, folder: Path, database_url: str, redis_url: str
 ) -> None:
     with odd_vendor(b"") as vendor, psycopg.connect(database_url) as connection:

@@ -173,7 +173,7 @@ def test_begin_without_a_response_is_given_up_once(engine: Engine, line: TcpProx
     assert attempts == [], "a new connection would double the wait"
 
 
-def test_transaction_may_compute_for_longer_than_a_statement_may_take(engine: Engine) -> None:
+def test_transaction_may_be_idle_longer_than_a_statement_may_take(engine: Engine) -> None:
     with transaction(engine, LIMIT) as connection:
         connection.execute(text("select 1"))
         time.sleep(LATE_SECONDS)

@@ -24,6 +24,7 @@ from service.upstream import client as upstream_client
 from tests.support.acting import TESTER
 from tests.support.api import Api
 from tests.support.drainer import T0, minutes
+from tests.support.mirror import held_mirror
 from tests.support.odd_vendor import client_of, odd_vendor
 from tests.support.system import event_body, new_id, rows
 
@@ -154,15 +155,10 @@ def test_refused_commands_leave_no_row(cli: Cli, drainer: Drainer) -> None:
 
 
 def test_deciding_a_held_pull_leaves_one_row(mirror: StartMirror, cli: Cli, database_url: str) -> None:
-    here = mirror(models=60)
-    here.pull()
-    here.vanish(*sorted(here.live_ids())[:30])
-    here.advance_vendor_clock()
-    pull = here.pull()
-    assert pull["status"] == "held"
-    assert cli.run("pulls", "reject", str(pull["id"])).status == 0
+    _here, pull = held_mirror(mirror)
+    assert cli.run("pulls", "reject", str(pull)).status == 0
     act = one_act(database_url)
-    assert (act["action"], act["target"], act["outcome"]) == ("pull.reject", str(pull["id"]), "done")
+    assert (act["action"], act["target"], act["outcome"]) == ("pull.reject", str(pull), "done")
 
 
 def test_acts_are_removed_after_400_days(drainer: Drainer) -> None:

@@ -9,6 +9,7 @@ from service.upstream import client as upstream_client
 from service.upstream.budget import Priority
 from tests.support.acting import TESTER
 from tests.support.console_tasks import acts, context_of, run_tasks, task, times
+from tests.support.mirror import held_mirror
 from tests.support.odd_vendor import client_of, odd_vendor, refusal
 from tests.support.operator import Operator
 from tests.support.processes import eventually
@@ -16,18 +17,7 @@ from tests.support.processes import eventually
 if TYPE_CHECKING:
     import pytest
 
-    from tests.support.mirror import Mirror, StartMirror
-
-
-def held_mirror(mirror: StartMirror) -> tuple[Mirror, int]:
-    """A mirror with a pull that is held for thirty models, of which the vendor knows none."""
-    here = mirror(models=60)
-    here.pull()
-    here.vanish(*sorted(here.live_ids())[:30])
-    here.advance_vendor_clock()
-    pull = here.pull()
-    assert pull["status"] == "held"
-    return here, int(pull["id"])
+    from tests.support.mirror import StartMirror
 
 
 def test_release_decides_every_suspect_and_leaves_one_row(mirror: StartMirror) -> None:

@@ -302,3 +302,14 @@ def _value(column: str, model: Row) -> Any:
 def open_rows(here: Mirror) -> list[Row]:
     """What is set aside and not well again, oldest first."""
     return here.sql("select * from headshotpro.set_aside where resolved_at is null order by id")
+
+
+def held_mirror(mirror: StartMirror) -> tuple[Mirror, int]:
+    """A mirror with a pull that is held for thirty models, of which the vendor knows none."""
+    here = mirror(models=60)
+    here.pull()
+    here.vanish(*sorted(here.live_ids())[:30])
+    here.advance_vendor_clock()
+    pull = here.pull()
+    assert pull["status"] == "held"
+    return here, int(pull["id"])
